@@ -1,6 +1,6 @@
 """Codes the integers of a network by ISO NNC (ISO/IEC 15938-17) and compares with its packed file.
 
-    compress convert models/lenet-5/record.spvd lenet-5.i8.safetensors --values i8
+    compress convert models/lenet-5/record.spvd lenet-5.i8.safetensors --values i8 --profile interop
     python benches/peers/nnc.py lenet-5.i8.safetensors models/lenet-5/record.spvd
 
 NNC gets every advantage that we know of: names of one letter, tensors of 32-bit integers, which it codes as they are, and the
@@ -33,12 +33,10 @@ def integers(path):
             continue
         height, width = entry["shape"][0], math.prod(entry["shape"][1:])
         values = stored.pop(f"{name}.values")
-        if entry["layout"] == "row-bitmask":
-            mask = stored.pop(f"{name}.bitmask")
-            rows, columns = np.unpackbits(mask, axis=1, count=width, bitorder="little").nonzero()
-        else:
-            columns, starts = (stored.pop(f"{name}.{part}") for part in ("col_indices", "crow_indices"))
-            rows = np.repeat(np.arange(height), np.diff(starts.astype("i8")))
+        if entry["layout"] != "csr":
+            sys.exit(f"{path}: expected the layout csr for {name}, as `--profile interop` writes it, got {entry['layout']}")
+        columns, starts = (stored.pop(f"{name}.{part}") for part in ("col_indices", "crow_indices"))
+        rows = np.repeat(np.arange(height), np.diff(starts.astype("i8")))
         if values.dtype == np.int8:
             stored.pop(f"{name}.scale")
         else:

@@ -3,12 +3,14 @@
 
 mod networks;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use half::f16;
 use networks::{Pieces, fill, lenet_5, table_of_int4, tiny};
+use serde_json::Value;
 use sparsevd_format::*;
 use sparsevd_model::{Graph, Network, presets};
 
@@ -43,6 +45,16 @@ fn tenth() -> Network {
     fill(graph, &tensors, 6, 0.1, |_| true)
 }
 
+/// The layouts that the metadata of a file name.
+fn layouts(file: &Pieces) -> Vec<String> {
+    let Some(entries) = file.header["__metadata__"][metadata_keys::SPARSE].as_str() else {
+        return vec![];
+    };
+    let entries: BTreeMap<String, Value> = serde_json::from_str(entries).unwrap();
+    let layouts = entries.values().filter_map(|e| e["layout"].as_str());
+    layouts.map(str::to_owned).collect()
+}
+
 #[test]
 fn the_python_block_reads_every_kind_of_file() {
     let code = block(&document(), "python");
@@ -55,6 +67,7 @@ fn the_python_block_reads_every_kind_of_file() {
         "crow_indices",
         "bitmask",
         "gaps4",
+        "gaps8",
         "int4",
     ] {
         assert!(code.contains(part), "the reader does not name {part}");
@@ -117,6 +130,11 @@ fn the_python_block_reads_every_kind_of_file() {
         let bytes = write_network_bytes(&table_of_int4(width), &WriteOptions::default()).unwrap();
         files.push((format!("a table of {width} columns of 4 bits"), bytes));
     }
+    let layouts: BTreeSet<String> = (files.iter())
+        .flat_map(|(_, bytes)| layouts(&Pieces::of(bytes)))
+        .collect();
+    let all = ["csr", "gaps4", "gaps8", "row-bitmask"];
+    assert_eq!(layouts, all.map(str::to_owned).into());
     for (i, (_, bytes)) in files.iter().enumerate() {
         fs::write(at(&format!("{i}.safetensors")), bytes).unwrap();
     }

@@ -60,36 +60,18 @@ fn the_codes_are_those_of_the_document() {
         values[place] = value;
     }
     let mut pieces = written(&layer([2, 32], values.clone()));
-    pieces.replace(GAPS, "U8", &[3], &[0x02, 0x0f, 0x1f]);
-    pieces.replace(
-        VALUES,
-        "F32",
-        &[4],
-        &[1.0_f32, 2.0, 3.0, 4.0].map(f32::to_le_bytes).concat(),
-    );
-    for part in ["bitmask", "col_indices", "crow_indices"] {
-        pieces.remove(&format!("fc1.weight.{part}"));
-    }
-    let mut as_gaps = |layout: &str| {
-        pieces.edit(metadata_keys::SPARSE, |v| {
-            v["fc1.weight"]["layout"] = json!(layout)
-        });
-        read(&pieces).unwrap().network.tensors["fc1.weight"]
-            .to_dense()
-            .values
+    assert_eq!(layout(&pieces), "gaps4");
+    assert_eq!(pieces.data[pieces.range(GAPS)], [0x02, 0x0f, 0x1f]);
+    let elements = |pieces: &Pieces| {
+        let network = read(pieces).unwrap().network;
+        network.tensors["fc1.weight"].to_dense().values
     };
-    assert_eq!(as_gaps("gaps4"), values);
-    let mut pieces = pieces;
+    assert_eq!(elements(&pieces), values);
     pieces.edit(metadata_keys::SPARSE, |v| {
         v["fc1.weight"]["layout"] = json!("gaps8")
     });
     pieces.replace(GAPS, "U8", &[4], &[2, 0, 15, 16]);
-    assert_eq!(
-        read(&pieces).unwrap().network.tensors["fc1.weight"]
-            .to_dense()
-            .values,
-        values
-    );
+    assert_eq!(elements(&pieces), values);
 }
 
 proptest! {
@@ -143,7 +125,7 @@ fn broken_codes_are_named() {
     // 7 zeros, then 9 before each of the others.
     assert_eq!(valid.data[valid.range(GAPS)][..2], [0x97, 0x99]);
     type Change = fn(&mut Pieces);
-    let cases: [(&str, Change, &[&str]); 9] = [
+    let cases: [(&str, Change, &[&str]); 10] = [
         (
             "no codes",
             |p| {
@@ -208,7 +190,11 @@ fn broken_codes_are_named() {
                     v["fc1.weight"]["shape"] = json!([1 << 30, 1])
                 });
             },
-            &["`fc1.weight.gaps`", "at least 1073741824 values", "40"],
+            &[
+                "`fc1.weight.gaps`",
+                "as many rows as values, 40",
+                "[1073741824, 1]",
+            ],
         ),
         (
             "a matrix without columns",
@@ -218,6 +204,15 @@ fn broken_codes_are_named() {
                 });
             },
             &["`fc1.weight.gaps`", "below 0", "[4, 0]"],
+        ),
+        (
+            "codes that nothing speaks of",
+            |p| {
+                p.edit(metadata_keys::SPARSE, |v| {
+                    v.as_object_mut().unwrap().remove("fc1.weight");
+                });
+            },
+            &["`fc1.weight.gaps`", "an entry for `fc1.weight`", "no entry"],
         ),
     ];
     for (name, change, words) in cases {

@@ -52,7 +52,7 @@ fn one_scale_may_serve_all_rows() {
 #[test]
 fn broken_tables_are_named() {
     type Change = fn(&mut Pieces);
-    let cases: [(&str, Change, &[&str]); 10] = [
+    let cases: [(&str, Change, &[&str]); 15] = [
         (
             "version",
             |p| {
@@ -117,7 +117,7 @@ fn broken_tables_are_named() {
                 let start = p.range("words.int4").start;
                 p.data[start + 7] |= 0x10;
             },
-            &["`words.int4`", "row 1", "zero"],
+            &["`words.int4`", "row 1", "expected 0", "got 1"],
         ),
         (
             "a dense tensor of that name",
@@ -125,6 +125,45 @@ fn broken_tables_are_named() {
                 p.replace("words", "F32", &[5, 7], &[0; 140]);
             },
             &["`words`", "words.int4", "a dense tensor"],
+        ),
+        (
+            "a sparse weight of that name",
+            |p| {
+                let entries = r#"{"v":1,"words":{"layout":"csr","shape":[5,7]}}"#;
+                p.metadata(metadata_keys::SPARSE, entries);
+            },
+            &["`words`", "words.int4", "parts of another layout"],
+        ),
+        (
+            "a zero point",
+            |p| {
+                p.replace("words.zero_point", "I8", &[5], &[1; 5]);
+            },
+            &["`words`", "words.int4", "a zero point"],
+        ),
+        (
+            "too few scales",
+            |p| {
+                p.replace("words.scale", "F32", &[4], &[0; 16]);
+            },
+            &["`words.scale`", "[1] or [5]", "[4]"],
+        ),
+        (
+            "a scale that is no number",
+            |p| {
+                let start = p.range("words.scale").start;
+                p.data[start + 8..start + 12].copy_from_slice(&f32::NAN.to_le_bytes());
+            },
+            &["`words.scale`", "element 2", "finite", "NaN"],
+        ),
+        (
+            "integers that nothing speaks of",
+            |p| {
+                p.edit(metadata_keys::INT4, |v| {
+                    v.as_object_mut().unwrap().remove("words");
+                });
+            },
+            &["`words.int4`", "an entry for `words`", "no entry"],
         ),
     ];
     let valid = written(7);

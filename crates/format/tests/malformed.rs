@@ -118,7 +118,11 @@ fn bitmask_cases() -> Vec<Case> {
         ),
         case(
             "another layout's parts",
-            &["`fc1.weight`", "as layout csr", "another layout"],
+            &[
+                "`fc1.weight.crow_indices`",
+                "an entry for `fc1.weight`",
+                "another layout",
+            ],
             |p| {
                 p.replace(CROW, "U16", &[4], &[0; 8]);
             },

@@ -124,44 +124,50 @@ impl RowBits {
         }
     }
 
-    /// Shares of the largest magnitude of a row that become the largest integer; what is larger is clipped. Of 255 integers clipping gains nothing.
-    fn shares(self) -> &'static [f32] {
-        const ALL: [f32; 11] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5];
+    /// Shares of the largest magnitude of a row that may become the largest integer in its place; what is larger is clipped. Of 255 integers clipping gains
+    /// nothing.
+    fn clipped_shares(self) -> &'static [f32] {
         match self {
-            Self::Four => &ALL,
-            Self::Eight => &ALL[..1],
+            Self::Four => &[0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5],
+            Self::Eight => &[],
         }
     }
 }
 
-/// Rounds each row of `width` finite values to integers of so many bits times a scale of its own, of which the largest is the largest that these bits have. With four bits
-/// it is the one of eleven scales that changes the row least, in squares. A row below any scale becomes zero.
+/// Rounds each row of `width` finite values to integers of so many bits times a scale of its own. The largest magnitude of a row becomes the largest integer;
+/// with four bits a share of it may, where that changes the row less: its larger elements are then clipped.
 ///
 /// # Errors
-/// A row whose scale would be above any.
+/// A row whose scale would be above any. A row below any scale becomes zero.
 pub fn round_rows(values: &mut [f32], width: usize, bits: RowBits) -> Result<(), ModelError> {
     let most = bits.most_level() as f32;
     let rounded = |v: f32, scale: f32| value((v / scale).round().clamp(-most, most) as i32, scale);
     for of_row in values.chunks_mut(width.max(1)) {
         let target = largest(of_row) / most;
-        let scales = bits.shares().iter();
-        let scales = scales.filter_map(|share| nearest_scale(share * target, STEP_BITS));
-        let change = |scale: &f32| -> f64 {
-            let squares = of_row
-                .iter()
-                .map(|v| f64::from(v - rounded(*v, *scale)).powi(2));
-            squares.sum()
+        let Some(whole) = nearest_scale(target, STEP_BITS) else {
+            if target < 1.0 {
+                of_row.fill(0.0);
+                continue;
+            }
+            return Err(ModelError::Step {
+                tensor: String::new(),
+                got: target,
+            });
         };
-        match scales.min_by(|a, b| change(a).total_cmp(&change(b))) {
-            Some(scale) => of_row.iter_mut().for_each(|v| *v = rounded(*v, scale)),
-            None if target < 1.0 => of_row.fill(0.0),
-            None => {
-                return Err(ModelError::Step {
-                    tensor: String::new(),
-                    got: target,
-                });
+        let shares = bits.clipped_shares().iter();
+        let clipped = shares.filter_map(|share| nearest_scale(share * target, STEP_BITS));
+        let change = |scale: f32| -> f64 {
+            let differences = of_row.iter().map(|v| f64::from(v - rounded(*v, scale)));
+            differences.map(|d| d * d).sum()
+        };
+        let mut best = (whole, change(whole));
+        for scale in clipped {
+            let change = change(scale);
+            if change < best.1 {
+                best = (scale, change);
             }
         }
+        of_row.iter_mut().for_each(|v| *v = rounded(*v, best.0));
     }
     Ok(())
 }
@@ -169,16 +175,16 @@ pub fn round_rows(values: &mut [f32], width: usize, bits: RowBits) -> Result<(),
 /// Rows of integers with a scale for each; what they stand for are their products.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowLevels {
-    /// How large the integers are.
+    /// Bits of the integers.
     pub bits: RowBits,
-    /// The integers, each within [`RowBits::most_level`] of zero.
+    /// The integers in C order, `[rows * width]`, each within [`RowBits::most_level`] of zero.
     pub levels: Vec<i8>,
-    /// The scale of each row.
+    /// The scale of each row, `[rows]`.
     pub scales: Vec<f32>,
 }
 
-/// The integers of values whose rows of `width` are as [`round_rows`] leaves them, of the fewest bits; `None` where one is not, and for rows of nothing. Negative zero
-/// counts as zero.
+/// The integers of values whose rows of `width` elements are as [`round_rows`] leaves them, in the fewest bits that hold every row. `None` where a row is not so, and where
+/// `width` is 0. Negative zero counts as zero.
 pub fn row_levels(values: &[f32], width: usize) -> Option<RowLevels> {
     RowBits::ALL
         .into_iter()
@@ -211,7 +217,8 @@ fn levels_of_bits(values: &[f32], width: usize, bits: RowBits) -> Option<RowLeve
     })
 }
 
-/// Integers of four bits, two to a byte: the first in the low half, in two's complement. Each row of `width` begins a byte; the last half of an odd row is zero.
+/// Packs integers from -8 to 7 in rows of `width` into bytes, two to a byte in two's complement, the first in the low half: `width.div_ceil(2)` bytes for each
+/// row. Where the width is odd, the high half of a row's last byte is zero.
 pub fn pack_int4(levels: &[i8], width: usize) -> Vec<u8> {
     let half = |q: &i8| q.cast_unsigned() & 15;
     let byte = |pair: &[i8]| half(&pair[0]) | pair.get(1).map_or(0, half) << 4;
@@ -386,6 +393,8 @@ mod tests {
         for bits in RowBits::ALL {
             assert!(round_rows(&mut [1e30, 1.0], 2, bits).is_err());
         }
+        // Clipping makes no scale of a row that has none.
+        assert!(round_rows(&mut [2e20, 1.0], 2, RowBits::Four).is_err());
     }
 
     #[test]

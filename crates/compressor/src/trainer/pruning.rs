@@ -10,13 +10,21 @@ pub(super) fn under_threshold(layers: &[Layer<f32>], threshold: f64) -> Vec<Vec<
 }
 
 /// Per layer and weight, whether it is one of `weights` that stay: all of layers that stay dense, and of the others those of the lowest
-/// rates. Of equal rates, such as those at a limit of the clip, the larger magnitudes stay; where layers that stay dense have that many, one other weight stays.
+/// rates. Of equal rates, such as those at a limit of the clip, the larger magnitudes stay, and of equal magnitudes the first; where layers that stay dense
+/// have that many, one other weight stays.
 pub(super) fn lowest_rates(layers: &[Layer<f32>], weights: usize) -> Vec<Vec<bool>> {
-    let by_rate = |a: &[f32; 2], b: &[f32; 2]| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1]));
-    let mut living: Vec<[f32; 2]> = vec![];
-    for layer in layers.iter().filter(|l| l.is_variational()) {
-        let rates = rates(layer).zip(&layer.mask);
-        living.extend(rates.filter(|(_, mask)| **mask > 0.0).map(|(rate, _)| rate));
+    let mut keep: Vec<_> = layers.iter().map(|l| l.survivors(f64::INFINITY)).collect();
+    // Of each living weight of a variational layer the rate, what decides between equal rates, and where it is.
+    let mut living: Vec<(f32, f32, [usize; 2])> = vec![];
+    for (index, layer) in layers
+        .iter()
+        .enumerate()
+        .filter(|(_, l)| l.is_variational())
+    {
+        let posterior = layer.posterior();
+        let weights = posterior.log_alphas().zip(&layer.theta).enumerate();
+        let weights = weights.filter(|(at, _)| keep[index][*at]);
+        living.extend(weights.map(|(at, (rate, theta))| (rate, -theta.abs(), [index, at])));
     }
     let whole: usize = layers
         .iter()
@@ -24,27 +32,16 @@ pub(super) fn lowest_rates(layers: &[Layer<f32>], weights: usize) -> Vec<Vec<boo
         .map(Layer::alive)
         .sum();
     let left = weights.saturating_sub(whole).max(1);
-    let most = match living.len() > left {
-        true => *living.select_nth_unstable_by(left - 1, by_rate).1,
-        false => [f32::INFINITY; 2],
-    };
-    let keep = layers.iter().map(|l| {
-        let alive = l.survivors(f64::INFINITY);
-        match l.is_variational() {
-            true => (alive.into_iter().zip(rates(l)))
-                .map(|(alive, rate)| alive && by_rate(&rate, &most).is_le())
-                .collect(),
-            false => alive,
+    if living.len() > left {
+        living.select_nth_unstable_by(left, |a, b| {
+            let by_rate = a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1));
+            by_rate.then(a.2.cmp(&b.2))
+        });
+        for (_, _, [index, at]) in &living[left..] {
+            keep[*index][*at] = false;
         }
-    });
-    keep.collect()
-}
-
-/// Of each weight `log_alpha`, and what decides between equal ones.
-fn rates(layer: &Layer<f32>) -> impl Iterator<Item = [f32; 2]> + '_ {
-    let magnitudes = layer.theta.iter().map(|theta| -theta.abs());
-    let rates = layer.posterior().log_alphas().collect::<Vec<_>>();
-    rates.into_iter().zip(magnitudes).map(|(rate, m)| [rate, m])
+    }
+    keep
 }
 
 /// Number of weights under the threshold, of all layers.
@@ -113,7 +110,7 @@ mod tests {
     use crate::initialise;
     use crate::state::State;
 
-    /// All rates are at the lower limit of the clip but two, which are higher.
+    /// All rates are at the lower limit of the clip but those of the two smallest weights and of a zero, which are higher.
     #[test]
     fn of_equal_rates_the_larger_magnitudes_stay() {
         let mut b = GraphBuilder::new("net");
@@ -128,18 +125,26 @@ mod tests {
         *weight = Weights::Dense(dense);
         let mut layers = State::from_network(&network).unwrap().layers;
         layers[0].start_noise(-12.0, Granularity::Weight);
-        let stay = |weights| -> Vec<f32> {
-            let keep = &lowest_rates(&layers, weights)[0];
+        let stay = |layers: &[Layer<f32>], weights| -> Vec<f32> {
+            let keep = &lowest_rates(layers, weights)[0];
             let weights = layers[0].theta.iter().zip(keep);
             weights
                 .filter(|(_, keep)| **keep)
                 .map(|(theta, _)| *theta)
                 .collect()
         };
-        assert_eq!(stay(4), [-9., 8., 7., 6.]);
-        assert_eq!(stay(10), [5., -9., 4., 8., -3., 7., 6., 0.02, -2., 1.]);
+        assert_eq!(stay(&layers, 4), [-9., 8., 7., 6.]);
+        assert_eq!(
+            stay(&layers, 10),
+            [5., -9., 4., 8., -3., 7., 6., 0.02, -2., 1.]
+        );
         // Zeros have no say.
-        assert_eq!(stay(11).len(), 11);
-        assert_eq!(stay(100).len(), 11);
+        assert_eq!(stay(&layers, 11).len(), 11);
+        assert_eq!(stay(&layers, 100).len(), 11);
+        // Of equal magnitudes the first.
+        layers[0].theta.fill(-5.0);
+        let keep = &lowest_rates(&layers, 5)[0];
+        assert_eq!(keep.iter().position(|keep| !keep), Some(5));
+        assert!(keep[5..].iter().all(|keep| !keep));
     }
 }

@@ -202,7 +202,7 @@ fn check_offsets(
 ///
 /// # Errors
 /// A bit in the padding of a line.
-pub(super) fn places(
+fn places(
     path: &Path,
     name: &str,
     mask: &[u8],
@@ -230,8 +230,43 @@ pub(super) fn places(
     Ok([crow_indices, col_indices])
 }
 
+/// Row starts and columns of `values` values of a matrix whose rows are the lines of the mask.
+///
+/// # Errors
+/// A matrix without columns, a mask of another shape, more or fewer bits than values, and a bit in the padding of a row.
+pub(super) fn row_places(
+    path: &Path,
+    file: &Container<'_>,
+    name: &str,
+    [rows, cols]: [usize; 2],
+    values: usize,
+) -> Result<[Vec<u32>; 2], FormatError> {
+    let wrong = |what: &str, expected: String, got: String| {
+        Err(FormatError::tensor(path, name, what, expected, got))
+    };
+    // Else a small file could have any number of rows.
+    if cols == 0 {
+        let got = format!("[{rows}, {cols}]");
+        return wrong("shape", "one column or more".into(), got);
+    }
+    let got = file.shape(name)?;
+    let expected = Shape::from([rows, cols.div_ceil(8)]);
+    if got != expected {
+        let expected = format!("{expected}, a bit for each element of the matrix [{rows}, {cols}]");
+        return wrong("shape", expected, got.to_string());
+    }
+    let mask = file.bytes(name)?;
+    // Each bit becomes a column of four bytes.
+    let bits = count(mask);
+    if bits != values {
+        let expected = format!("{values} set, the number of values");
+        return wrong("bits", expected, bits.to_string());
+    }
+    places(path, name, mask, &Lines::of_rows(cols))
+}
+
 /// Number of bits that are set.
-pub(super) fn count(mask: &[u8]) -> usize {
+fn count(mask: &[u8]) -> usize {
     mask.iter().map(|byte| byte.count_ones() as usize).sum()
 }
 

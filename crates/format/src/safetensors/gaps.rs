@@ -1,7 +1,7 @@
-//! Places of a sparse weight's values as the zeros before each, in C order.
+//! Places of a sparse weight's values: how many zeros come before each, in C order.
 //!
-//! A code is a half byte, the low half of a byte first, or a byte. The largest code, 15 or 255, is so many zeros and no value yet; another is so many zeros
-//! and a value.
+//! A code has four bits, two to a byte and the low half first, or eight. A code below the largest (15 or 255) means that many zeros and then a value. The
+//! largest means that many zeros, and the next code goes on.
 
 use std::path::Path;
 
@@ -34,7 +34,7 @@ impl CodeBits {
     }
 }
 
-/// Whether a weight may be stored so: a reader allocates for each row, which a value of the file pays for.
+/// Whether a weight may be stored as gaps. A reader allocates for every row, so a small file must not have more rows than values.
 pub(super) fn may_store(rows: usize, values: usize) -> bool {
     rows <= values
 }
@@ -87,8 +87,8 @@ pub(super) fn places(
         Err(FormatError::tensor(path, name, what, expected, got))
     };
     if !may_store(rows, values) {
-        let expected = format!("at least {rows} values, the rows of the matrix");
-        return wrong("values", expected, values.to_string());
+        let expected = format!("at most as many rows as values, {values}");
+        return wrong("shape", expected, format!("[{rows}, {cols}]"));
     }
     let most = bits.most();
     let mut codes = bytes.iter().flat_map(|byte| match bits {

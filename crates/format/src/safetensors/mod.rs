@@ -7,6 +7,7 @@ mod container;
 mod encodings;
 mod gaps;
 mod graph;
+mod int4;
 mod parts;
 mod read;
 mod shards;
@@ -94,7 +95,7 @@ const GAPS: &str = ".gaps";
 const INT4: &str = ".int4";
 
 /// Names of the tensors that a sparse weight, or a table of integers, is stored as.
-pub(crate) struct SparseNames {
+pub(crate) struct PartNames {
     pub values: String,
     pub scale: String,
     pub col_indices: String,
@@ -104,7 +105,7 @@ pub(crate) struct SparseNames {
     pub int4: String,
 }
 
-impl SparseNames {
+impl PartNames {
     pub fn new(weight: &str) -> Self {
         Self {
             values: format!("{weight}{VALUES}"),

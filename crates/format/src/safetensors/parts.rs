@@ -10,7 +10,7 @@ use sparsevd_model::{Csr, Shape};
 
 use super::bitmask::{BitmaskNames, Lines, mask, mask_and_offsets};
 use super::gaps::{self, CodeBits};
-use super::{Layout, SparseNames};
+use super::{Layout, PartNames};
 use crate::FormatError;
 
 /// How the places of a sparse weight's values are stored.
@@ -119,7 +119,7 @@ pub(super) fn levels_of_rows(csr: &Csr, rows: &[f32]) -> Vec<u8> {
 
 /// A table of embeddings whose rows are integers times their scales.
 pub(super) fn table_parts<'n>(name: &str, shape: &Shape, rows: &RowLevels) -> [Part<'n>; 2] {
-    let names = SparseNames::new(name);
+    let names = PartNames::new(name);
     let (name, dtype, shape, levels) = match rows.bits {
         RowBits::Eight => {
             let levels = rows.levels.iter().map(|q| q.cast_unsigned()).collect();
@@ -159,7 +159,7 @@ pub(super) fn index_types(csr: &Csr, profile: CsrProfile) -> [Dtype; 2] {
     [index(csr.cols()), index(csr.nonzeros() + 1)]
 }
 
-/// The layout of fewer bytes, where the profile asks for few.
+/// The layout that says where the values are in the fewest bytes, those of the header aside; CSR where the profile does not ask for few.
 pub(super) fn layout(csr: &Csr, profile: CsrProfile) -> Layout {
     if profile != CsrProfile::Compact || csr.cols() == 0 {
         return Layout::Csr;
@@ -167,15 +167,18 @@ pub(super) fn layout(csr: &Csr, profile: CsrProfile) -> Layout {
     let [columns, starts] = index_types(csr, profile).map(|t| t.bitsize() / 8);
     let of_csr = columns * csr.nonzeros() + starts * (csr.rows() + 1);
     let of_mask = Lines::of_rows(csr.cols()).mask_len(csr.rows());
-    let mut sizes = vec![(Layout::Csr, of_csr), (Layout::RowBitmask, of_mask)];
+    let mut least = (Layout::Csr, of_csr);
+    let mut or = |layout, bytes| {
+        if bytes < least.1 {
+            least = (layout, bytes);
+        }
+    };
+    or(Layout::RowBitmask, of_mask);
     if gaps::may_store(csr.rows(), csr.nonzeros()) {
-        sizes.extend([
-            (Layout::Gaps4, gaps::len(csr, CodeBits::Four)),
-            (Layout::Gaps8, gaps::len(csr, CodeBits::Eight)),
-        ]);
+        or(Layout::Gaps4, gaps::len(csr, CodeBits::Four));
+        or(Layout::Gaps8, gaps::len(csr, CodeBits::Eight));
     }
-    let least = sizes.into_iter().min_by_key(|(_, bytes)| *bytes);
-    least.map_or(Layout::Csr, |(layout, _)| layout)
+    least.0
 }
 
 /// The values of a weight beside the bytes that say where they are.
@@ -205,14 +208,14 @@ pub(super) fn gaps_parts<'n>(
     values: Dtype,
     bits: CodeBits,
 ) -> Vec<Part<'n>> {
-    let names = SparseNames::new(name);
+    let names = PartNames::new(name);
     let codes = gaps::encode(csr, bits);
     let shape = vec![codes.len()];
     values_and(csr, (names.values, values), (names.gaps, shape, codes))
 }
 
 pub(super) fn row_bitmask_parts<'n>(name: &str, csr: &'n Csr, values: Dtype) -> Vec<Part<'n>> {
-    let names = SparseNames::new(name);
+    let names = PartNames::new(name);
     let shape = vec![csr.rows(), csr.cols().div_ceil(8)];
     let bits = mask(csr, &Lines::of_rows(csr.cols()));
     values_and(csr, (names.values, values), (names.bitmask, shape, bits))
@@ -236,7 +239,7 @@ pub(super) fn csr_parts<'n>(
             format!("{} columns, {} non-zeros", csr.cols(), csr.nonzeros()),
         ));
     }
-    let names = SparseNames::new(name);
+    let names = PartNames::new(name);
     let stored = |name, dtype, source, len| Part {
         name,
         dtype,

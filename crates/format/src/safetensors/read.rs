@@ -5,15 +5,16 @@ use std::path::Path;
 
 use safetensors::tensor::Dtype;
 use serde::de::DeserializeOwned;
-use sparsevd_model::quantised::{is_scale, unpack_int4};
+use sparsevd_model::quantised::is_scale;
 use sparsevd_model::{Csr, Dense, Int8Grids, Int8Input, ModelError, Network, Shape, Weights};
 
-use super::bitmask::{self, BitmaskNames, Lines};
+use super::bitmask::{self, BitmaskNames};
 use super::gaps::{self, CodeBits};
 use super::graph::{Found, GraphSource, find, preset_shapes};
 use super::stored::{self, Stored, Tensor};
 use super::{
-    CROW_INDICES, Container, Layout, MAX_ELEMENTS, SparseEntry, SparseNames, metadata_keys,
+    CROW_INDICES, Container, GAPS, INT4, Layout, MAX_ELEMENTS, PartNames, SparseEntry, int4,
+    metadata_keys,
 };
 use crate::{FormatError, LoadedNetwork};
 
@@ -54,12 +55,13 @@ pub(crate) fn read_container(
                 Weights::Csr(sparse_weight(path, file, weight, *layout, shape)?)
             }
             Stored::Levels(name) => {
-                let levels = file.integers(name)?;
-                Weights::Dense(of_levels(path, file, name, shape, &levels)?)
+                let levels = file.integers(name)?.into_iter().map(|q| q as f32);
+                Weights::Dense(of_levels(path, file, name, shape, levels)?)
             }
             Stored::Int4(name) => {
-                let levels = int4_levels(path, file, name, shape)?;
-                Weights::Dense(of_levels(path, file, name, shape, &levels)?)
+                let levels = int4::levels(path, file, name, shape)?;
+                let levels = levels.into_iter().map(f32::from);
+                Weights::Dense(of_levels(path, file, name, shape, levels)?)
             }
             Stored::Bitmask(names) => bitmask::read(path, file, name, names, shape)?,
             Stored::Dense(name) => Weights::Dense(Dense {
@@ -157,7 +159,7 @@ fn logical_tensors(
         }
     }
     for (name, SparseEntry { layout, shape }) in sparse {
-        let names = SparseNames::new(name);
+        let names = PartNames::new(name);
         let other = file.contains(name).then_some("a dense tensor");
         alone(name, "sparse", &names.values, other)?;
         parts.extend([names.values, names.scale]);
@@ -173,13 +175,13 @@ fn logical_tensors(
         });
     }
     for (name, shape) in int4 {
-        let names = SparseNames::new(name);
-        let other = match () {
-            () if file.contains(name) => Some("a dense tensor"),
-            () if sparse.contains_key(name) || masked.contains_key(name) => {
-                Some("parts of another layout")
-            }
-            () => None,
+        let names = PartNames::new(name);
+        let other = if file.contains(name) {
+            Some("a dense tensor")
+        } else if sparse.contains_key(name) || masked.contains_key(name) {
+            Some("parts of another layout")
+        } else {
+            file.contains(&zero_point(name)).then_some("a zero point")
         };
         alone(name, "int4", &names.int4, other)?;
         parts.extend([names.int4, names.scale]);
@@ -193,20 +195,19 @@ fn logical_tensors(
         if parts.contains(name) {
             continue;
         }
-        if let Some(weight) = name.strip_suffix(CROW_INDICES) {
-            let key = metadata_keys::SPARSE;
-            let expected = format!("its dense shape in __metadata__[\"{key}\"], as layout csr");
-            let got = match sparse.contains_key(weight) {
-                true => "another layout",
-                false => "no entry there",
-            };
-            return Err(FormatError::tensor(
-                path,
-                weight,
-                "CSR weight",
-                expected,
-                got,
-            ));
+        for (part, key) in [
+            (CROW_INDICES, metadata_keys::SPARSE),
+            (GAPS, metadata_keys::SPARSE),
+            (INT4, metadata_keys::INT4),
+        ] {
+            if let Some(weight) = name.strip_suffix(part) {
+                let expected = format!("an entry for `{weight}` in __metadata__[\"{key}\"]");
+                let got = match sparse.contains_key(weight) {
+                    true => "one of another layout",
+                    false => "no entry",
+                };
+                return Err(FormatError::tensor(path, name, "part", expected, got));
+            }
         }
         let stored = match scale_of_levels(file, name)? {
             Some(scale) => {
@@ -226,51 +227,18 @@ fn logical_tensors(
     Ok(tensors)
 }
 
+/// The name that other writers give to the integers of zero.
+fn zero_point(name: &str) -> String {
+    format!("{name}.zero_point")
+}
+
 /// The name of the scales of a dense tensor of integers of 8 bits, two or more; one integer is a counter. `None` for another tensor, and where zero is
 /// another number than 0.
 fn scale_of_levels(file: &Container<'_>, name: &str) -> Result<Option<String>, FormatError> {
-    let scale = SparseNames::new(name).scale;
+    let scale = PartNames::new(name).scale;
     let is_i8 = file.dtype(name)? == Dtype::I8 && file.shape(name)?.elements() > 1;
-    let is_symmetric = !file.contains(&format!("{name}.zero_point"));
+    let is_symmetric = !file.contains(&zero_point(name));
     Ok((is_i8 && is_symmetric && file.contains(&scale)).then_some(scale))
-}
-
-/// The integers of 4 bits of a table.
-fn int4_levels(
-    path: &Path,
-    file: &Container<'_>,
-    name: &str,
-    shape: &Shape,
-) -> Result<Vec<i64>, FormatError> {
-    let (rows, cols) = shape.matrix();
-    let stored = SparseNames::new(name).int4;
-    let wrong = |what: String, expected: &str, got: String| {
-        Err(FormatError::tensor(path, &stored, what, expected, got))
-    };
-    let got = file.shape(&stored)?;
-    let expected = Shape::from([rows, cols.div_ceil(2)]);
-    // Without a column a small file could have any number of rows.
-    if cols == 0 || got != expected {
-        let expected = format!("{expected}, two elements to a byte, of at least one column");
-        return wrong("shape".into(), &expected, got.to_string());
-    }
-    let bytes = file.bytes(&stored)?;
-    let mut levels = Vec::with_capacity(rows * cols);
-    for (row, bytes) in bytes.chunks(cols.div_ceil(2)).enumerate() {
-        let mut of_row = bytes.iter().flat_map(|b| unpack_int4(*b)).map(i64::from);
-        levels.extend(of_row.by_ref().take(cols));
-        if of_row.any(|padding| padding != 0) {
-            return wrong(
-                format!("row {row}"),
-                "zero in the half of a byte behind it",
-                "another".into(),
-            );
-        }
-    }
-    match levels.iter().position(|q| *q == -8) {
-        None => Ok(levels),
-        Some(at) => wrong(format!("element {at}"), "from -7 to 7", "-8".into()),
-    }
 }
 
 /// A dense tensor of integers, each times the scale of its row.
@@ -279,14 +247,14 @@ fn of_levels(
     file: &Container<'_>,
     name: &str,
     shape: &Shape,
-    levels: &[i64],
+    levels: impl Iterator<Item = f32>,
 ) -> Result<Dense, FormatError> {
     let (rows, cols) = shape.matrix();
-    let scales = scale(path, file, &SparseNames::new(name).scale, rows)?;
-    let mut values = Vec::with_capacity(levels.len());
-    for (row, levels) in levels.chunks(cols.max(1)).enumerate() {
+    let scales = scale(path, file, &PartNames::new(name).scale, rows)?;
+    let mut values: Vec<f32> = levels.collect();
+    for (row, values) in values.chunks_mut(cols.max(1)).enumerate() {
         let scale = scales[if scales.len() == 1 { 0 } else { row }];
-        values.extend(levels.iter().map(|q| *q as f32 * scale));
+        values.iter_mut().for_each(|v| *v *= scale);
     }
     Ok(Dense {
         shape: shape.clone(),
@@ -298,7 +266,7 @@ fn of_levels(
 fn places(
     path: &Path,
     file: &Container<'_>,
-    names: &SparseNames,
+    names: &PartNames,
     layout: Layout,
     shape: &Shape,
 ) -> Result<[Vec<u32>; 2], FormatError> {
@@ -313,48 +281,10 @@ fn places(
             file.indices(&names.crow_indices)?,
             file.indices(&names.col_indices)?,
         ]),
-        Layout::RowBitmask => masked_places(path, file, names, [rows, cols], values),
+        Layout::RowBitmask => bitmask::row_places(path, file, &names.bitmask, [rows, cols], values),
         Layout::Gaps4 => of_gaps(CodeBits::Four),
         Layout::Gaps8 => of_gaps(CodeBits::Eight),
     }
-}
-
-/// Row starts and columns of the bits of a mask.
-fn masked_places(
-    path: &Path,
-    file: &Container<'_>,
-    names: &SparseNames,
-    [rows, cols]: [usize; 2],
-    values: usize,
-) -> Result<[Vec<u32>; 2], FormatError> {
-    let wrong = |what: &str, expected: String, got: String| {
-        Err(FormatError::tensor(
-            path,
-            &names.bitmask,
-            what,
-            expected,
-            got,
-        ))
-    };
-    // Else a small file could have any number of rows.
-    if cols == 0 {
-        let got = format!("[{rows}, {cols}]");
-        return wrong("shape", "one column or more".into(), got);
-    }
-    let got = file.shape(&names.bitmask)?;
-    let expected = Shape::from([rows, cols.div_ceil(8)]);
-    if got != expected {
-        let expected = format!("{expected}, a bit for each element of the matrix [{rows}, {cols}]");
-        return wrong("shape", expected, got.to_string());
-    }
-    let mask = file.bytes(&names.bitmask)?;
-    // Each bit becomes a column of four bytes.
-    let bits = bitmask::count(mask);
-    if bits != values {
-        let expected = format!("{values} set, the number of values");
-        return wrong("bits", expected, bits.to_string());
-    }
-    bitmask::places(path, &names.bitmask, mask, &Lines::of_rows(cols))
 }
 
 /// One sparse weight from its parts.
@@ -365,7 +295,7 @@ fn sparse_weight(
     layout: Layout,
     shape: &Shape,
 ) -> Result<Csr, FormatError> {
-    let names = SparseNames::new(name);
+    let names = PartNames::new(name);
     let (rows, _) = shape.matrix();
     let vectors = match layout {
         Layout::Csr => &[&names.values, &names.col_indices, &names.crow_indices][..],
@@ -507,7 +437,7 @@ fn read_scales(
         let Stored::Sparse(weight, _) = stored else {
             continue;
         };
-        let names = SparseNames::new(weight);
+        let names = PartNames::new(weight);
         if !network.tensors.contains_key(name) || file.dtype(&names.values)? != Dtype::I8 {
             continue;
         }
@@ -545,7 +475,7 @@ fn read_bytes(
         let Stored::Sparse(stored, _) = &tensor.stored else {
             continue;
         };
-        let names = SparseNames::new(stored);
+        let names = PartNames::new(stored);
         if file.dtype(&names.values)? != Dtype::I8 {
             let got = file.dtype(&names.values)?;
             return Err(file.wrong_dtype(&names.values, "I8 for an int8 layer", got));

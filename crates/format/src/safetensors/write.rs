@@ -17,7 +17,7 @@ use super::parts::{
     row_bitmask_parts, table_parts,
 };
 use super::read::check_original;
-use super::{Layout, MAX_ELEMENTS, SparseEntry, SparseNames, metadata_keys};
+use super::{Layout, MAX_ELEMENTS, PartNames, SparseEntry, metadata_keys};
 use crate::{FormatError, Staged, write_atomically};
 
 /// Element type that the values of weights are written as.
@@ -248,7 +248,7 @@ impl<'n> Plan<'n> {
                         parts[0].dtype = Dtype::I8;
                         parts[0].source = Source::Bytes(levels_of_rows(csr, rows));
                         tensors.push(Part {
-                            name: SparseNames::new(name).scale,
+                            name: PartNames::new(name).scale,
                             dtype: Dtype::F32,
                             shape: vec![rows.len()],
                             source: Source::Floats(rows),
@@ -258,7 +258,7 @@ impl<'n> Plan<'n> {
                         parts[0].dtype = Dtype::I8;
                         parts[0].source = Source::Levels(csr.values(), scale);
                         tensors.push(Part {
-                            name: SparseNames::new(name).scale,
+                            name: PartNames::new(name).scale,
                             dtype: Dtype::F32,
                             shape: vec![1],
                             source: Source::Scale(scale),

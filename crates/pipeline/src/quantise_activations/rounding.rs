@@ -98,8 +98,8 @@ pub(super) fn tables(network: &Network) -> Result<BTreeSet<String>, PipelineErro
     Ok(tables)
 }
 
-/// Most that 4 bits may change a table: the root of the sum of squared differences over that of the squared elements. Numbers of a normal distribution change by
-/// 0.11; rows with a few elements that are much larger than the others by more, and these need 8 bits.
+/// Most that 4 bits may change a table, by [`change`]. Numbers of a normal distribution change by 0.11; rows of a few elements that are much larger than
+/// the others by more, as these others become zero, and need 8 bits.
 const MOST_CHANGE: f64 = 0.15;
 
 /// Rounds the tables of embeddings row by row, to that many bits or, where these change a table too much, to eight; returns how many tables have each.
@@ -116,7 +116,7 @@ pub(super) fn round_tables(
             let dense = table.to_dense();
             let rounded = |bits| rounded_table(&dense, bits).map_err(|e| e.for_tensor(&name));
             let (mut bits, mut values) = (bits, rounded(bits)?);
-            if bits == RowBits::Four && change(&dense.values, &values) > MOST_CHANGE {
+            if bits == RowBits::Four && change(&dense, &values) > MOST_CHANGE {
                 (bits, values) = (RowBits::Eight, rounded(RowBits::Eight)?);
             }
             *counts.entry(bits.count()).or_default() += 1;
@@ -133,12 +133,18 @@ fn rounded_table(table: &Dense, bits: RowBits) -> Result<Vec<f32>, ModelError> {
     Ok(values)
 }
 
-/// The root of the sum of squared differences over that of squared elements before.
-fn change(before: &[f32], after: &[f32]) -> f64 {
-    let square = |v: f32| f64::from(v).powi(2);
-    let differences: f64 = before.iter().zip(after).map(|(b, a)| square(b - a)).sum();
-    let all: f64 = before.iter().copied().map(square).sum();
-    (differences / all.max(f64::MIN_POSITIVE)).sqrt()
+/// How much a table changes: of each column the sum of squared differences over that of squared elements, of these the mean, of this the root. Columns count
+/// alike, so that one of large elements does not hide what the others lose.
+fn change(before: &Dense, after: &[f32]) -> f64 {
+    let cols = before.shape.matrix().1;
+    let mut sums = vec![[0.0_f64; 2]; cols];
+    for (i, (b, a)) in before.values.iter().zip(after).enumerate() {
+        let [differences, all] = &mut sums[i % cols];
+        *differences += f64::from(b - a).powi(2);
+        *all += f64::from(*b).powi(2);
+    }
+    let shares = sums.iter().map(|[d, all]| d / all.max(f64::MIN_POSITIVE));
+    (shares.sum::<f64>() / cols.max(1) as f64).sqrt()
 }
 
 /// A weight whose rows are integers up to [`MOST_LEVEL`] times their scales, and these, which may be one. Zeros stay, and what rounds to zero leaves.
@@ -165,4 +171,45 @@ fn rounded(csr: &Csr, one_scale: bool) -> Option<(Csr, Vec<f32>)> {
     }
     let csr = Csr::try_new(csr.shape().clone(), starts, columns, values).ok()?;
     Some((csr, rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use sparsevd_model::{DType, GraphBuilder, Input, Shape, ops};
+
+    use super::*;
+
+    /// Two tables of 8 rows of 16. In each row of the second, one element is a hundred times the others.
+    fn two_tables() -> Network {
+        let mut b = GraphBuilder::new("tables");
+        let ids = b.free_input(Input::new("ids", [3]).of(DType::I64));
+        for name in ["words", "positions"] {
+            let table = b.tensor(name, [8, 16]);
+            let op = Op::Embedding(ops::Embedding { table });
+            let rows = b.op(&format!("rows of {name}"), op, &[&ids]);
+            b.output(&rows);
+        }
+        let table = |name: &str, shape: &Shape| {
+            let element = |i: usize| match i % 16 {
+                5 if name == "positions" => 100.0,
+                _ => (i * 37 % 101) as f32 / 50.0 - 1.0,
+            };
+            Dense::new(shape.clone(), (0..128).map(element).collect()).into()
+        };
+        b.network(table).unwrap()
+    }
+
+    #[test]
+    fn a_table_that_four_bits_change_too_much_has_eight() {
+        let mut network = two_tables();
+        assert_eq!(
+            round_tables(&mut network, RowBits::Four).unwrap(),
+            BTreeMap::from([(4, 1), (8, 1)])
+        );
+        let mut network = two_tables();
+        assert_eq!(
+            round_tables(&mut network, RowBits::Eight).unwrap(),
+            BTreeMap::from([(8, 2)])
+        );
+    }
 }

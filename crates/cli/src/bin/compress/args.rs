@@ -603,8 +603,8 @@ Examples:
       weights are trained while layers read rounded numbers
   compress quantise-activations minilm-80 --dynamic --text sentences.txt -o minilm-80-int8
       an encoder from its Hugging Face folder, to such a folder, with a scale for each token
-  compress quantise-activations minilm-80 --dynamic --tables=4 --text sentences.txt -o minilm-80-int8
-      its table of words in half bytes, too: the smallest folder
+  compress quantise-activations minilm-80 --dynamic --tables=4 --max-error 0.2 --text sentences.txt -o minilm-80-int4
+      its table of words in integers of 4 bits, too: the smallest folder
 
 Weights of an int8 layer are rounded to integers of at most 127 times a scale of their row; zeros stay. Weights that the file has on such a grid stay as
 they are. In a .spvd file all rows of a weight have one scale. Batch normalisation is folded before.
@@ -625,8 +625,8 @@ pub struct QuantiseActivationsArgs {
     /// Linear layers take a scale for each vector that they read, such as that of a token, when they run, and no grid of samples
     #[arg(long)]
     pub dynamic: bool,
-    /// Round tables of embeddings, too: to integers of 8 or 4 bits and a scale for each row. The file stores these. A table that 4 bits would change by more than
-    /// 15 % (root mean square) has 8
+    /// Round tables of embeddings, too: to integers of 8 bits, or of BITS, times a scale for each row. The file stores the integers. A table that 4 bits
+    /// would change too much has 8
     #[arg(
         long,
         value_name = "BITS",
