@@ -2,7 +2,8 @@
 //!
 //! A line is one pixel of sixteen samples. A weight at (input channel, ky, kx) multiplies one input line for each output line, at a fixed offset:
 //! the loop is that of [`crate::spmm`], with offsets in place of columns (Park et al., "Faster CNNs with direct sparse convolutions and guided
-//! pruning", 2017). An input without padding is read in place; others are copied into a padded map first.
+//! pruning", 2017). An input without padding is read in place; others are copied into a padded map first. In small maps, rows of the output at the border
+//! have filters of their own, without the rows of the kernel that see padding alone.
 
 use std::ops::Range;
 
@@ -27,7 +28,17 @@ pub struct SparseConv {
     /// Rows of padding above a map and columns on its left; `None` where there is no padding on any side.
     before: Option<[usize; 2]>,
     strides: LineStrides,
-    parts: Vec<FilterGroup>,
+    parts: Vec<Part>,
+}
+
+/// The filters of one group for some rows of the output.
+#[derive(Debug, Clone)]
+struct Part {
+    filters: FilterGroup,
+    /// Floats of the padded input before what the first of these rows reads.
+    x: usize,
+    /// Number of these rows.
+    strips: usize,
 }
 
 /// The packed filters of one group.
@@ -90,8 +101,13 @@ impl SparseConv {
         let columns = sx.saturating_mul(3).saturating_add(reach(1));
         let touched = columns.saturating_mul(reach(0) * LANES);
         let per_block = select::conv_block(touched, per_channel);
+        let x_strip = sy * size[1] * LANES;
+        let rows_and_taps = rows_and_taps(window, h, oh);
+        let both =
+            |group: (usize, Range<usize>)| rows_and_taps.iter().map(move |r| (group.clone(), r));
         let parts = filters_of_groups(out, groups, &channels)
-            .map(|(g, rows)| {
+            .flat_map(both)
+            .map(|((g, rows), (output_rows, taps))| {
                 let bases: Vec<usize> = (0..per_group.div_ceil(per_block).max(1))
                     .map(|b| (g * per_group + b * per_block) * map)
                     .collect();
@@ -104,16 +120,23 @@ impl SparseConv {
                         weight,
                     }
                 };
+                let sees = |k: &u32| taps.contains(&(*k as usize / kw % kh));
                 let entries: Vec<Vec<Entry>> = rows
                     .clone()
                     .map(|row| {
                         let (columns, values) = weight.row(row);
-                        columns.iter().zip(values).map(entry).collect()
+                        let weights = columns.iter().zip(values).filter(|(k, _)| sees(k));
+                        weights.map(entry).collect()
                     })
                     .collect();
-                FilterGroup {
-                    y: (rows.start - channels.start) * pitch,
-                    sell: Sell::pack(&entries, &bias[rows], &bases, pitch, 4, Precision::F32),
+                let y = (rows.start - channels.start) * pitch + output_rows.start * ow * LANES;
+                Part {
+                    filters: FilterGroup {
+                        y,
+                        sell: Sell::pack(&entries, &bias[rows], &bases, pitch, 4, Precision::F32),
+                    },
+                    x: output_rows.start * x_strip,
+                    strips: output_rows.len(),
                 }
             })
             .collect();
@@ -128,7 +151,7 @@ impl SparseConv {
                 x_line: sx * LANES,
                 y_line: LANES,
                 strips: oh,
-                x_strip: sy * size[1] * LANES,
+                x_strip,
                 y_strip: ow * LANES,
                 narrow: false,
             },
@@ -166,11 +189,23 @@ impl SparseConv {
                 pad(self.isa, x, copied, [h, w], self.size, before);
                 x = copied;
             }
-            for part in &self.parts {
-                let (x, y) = (x.as_ptr(), y[part.y..].as_mut_ptr());
+            for Part {
+                filters,
+                x: before,
+                strips,
+            } in &self.parts
+            {
+                let (x, y) = (
+                    x.as_ptr().wrapping_add(*before),
+                    y[filters.y..].as_mut_ptr(),
+                );
+                let strides = LineStrides {
+                    strips: *strips,
+                    ..self.strides
+                };
                 // SAFETY: an offset is that of an element of a filter, so that from any output pixel it stays inside one padded input, which is `x`,
-                // whose length was checked, or the scratch. Rows are output channels, each with the `strips * lines` lines of an output map.
-                unsafe { sell::run(self.isa, &part.sell, x, y, self.strides, clamp.bounds()) };
+                // whose length was checked, or the scratch. Rows are output channels, of each of which the part has `strips * lines` lines of the output map.
+                unsafe { sell::run(self.isa, &filters.sell, x, y, strides, clamp.bounds()) };
             }
         }
     }
@@ -187,8 +222,40 @@ impl SparseConv {
 
     /// Bytes of packed weights, offsets, row positions and biases.
     pub fn bytes(&self) -> usize {
-        self.parts.iter().map(|p| p.sell.bytes()).sum()
+        self.parts.iter().map(|p| p.filters.sell.bytes()).sum()
     }
+}
+
+/// Rows of an output of `oh` by the rows of the kernel that see a map of `h` rows, from the top: at a border some see padding alone. All rows with the whole
+/// kernel where that would save few products, or take many times the weights.
+fn rows_and_taps(window: &Window, h: usize, oh: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    /// Share of the products that must be saved.
+    const WORTH: f64 = 1.0 / 16.0;
+    /// How many times the weights may be packed.
+    const MOST: usize = 3;
+    let (kh, top) = (window.kernel_shape[0], window.pads[0]);
+    let (stride, dilation) = (window.strides[0], window.dilations[0]);
+    let taps = |row: usize| {
+        let place = |tap: &usize| row * stride + tap * dilation;
+        let before = |end: usize| (0..kh).take_while(|tap| place(tap) < end).count();
+        before(top)..before(top + h)
+    };
+    let (mut ranges, mut seen, mut packed) = (Vec::<(Range<usize>, Range<usize>)>::new(), 0, 0);
+    for row in 0..oh {
+        let of_row = taps(row);
+        seen += of_row.len();
+        match ranges.last_mut() {
+            Some((rows, taps)) if *taps == of_row => rows.end += 1,
+            _ => {
+                packed += of_row.len();
+                ranges.push((row..row + 1, of_row));
+            }
+        }
+    }
+    if seen as f64 > (1.0 - WORTH) * (oh * kh) as f64 || packed > MOST * kh {
+        return vec![(0..oh, 0..kh)];
+    }
+    ranges
 }
 
 /// The groups that have filters in `channels`, each with the range of these.
@@ -313,5 +380,31 @@ impl PackedKernel for SparseConv {
 
     fn is_sparse(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_at_a_border_have_fewer_taps() {
+        let of = |kernel, stride, pad, h| {
+            let window = Window {
+                pads: [pad; 4],
+                ..Window::square(kernel, stride)
+            };
+            let [oh, _] = window.output(h, h).unwrap();
+            rows_and_taps(&window, h, oh)
+        };
+        assert_eq!(of(3, 1, 1, 2), [(0..1, 1..3), (1..2, 0..2)]);
+        assert_eq!(of(3, 1, 1, 4), [(0..1, 1..3), (1..3, 0..3), (3..4, 0..2)]);
+        assert_eq!(of(3, 2, 1, 8), [(0..1, 1..3), (1..4, 0..3)]);
+        // Outputs of padding alone.
+        assert_eq!(of(1, 1, 1, 1), [(0..1, 1..1), (1..2, 0..1), (2..3, 0..0)]);
+        // Few products would be saved, or weights would be packed five times.
+        assert_eq!(of(3, 1, 1, 28), [(0..28, 0..3)]);
+        assert_eq!(of(1, 1, 0, 4), [(0..4, 0..1)]);
+        assert_eq!(of(7, 1, 3, 7), [(0..7, 0..7)]);
     }
 }

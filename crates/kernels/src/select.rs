@@ -318,7 +318,7 @@ pub fn even_blocks(n: usize) -> usize {
 }
 
 /// Whether a convolution of `n` samples, between two maps `[c, h, w]`, should run over tiles in a plan whose maps are in blocks: where the samples
-/// fill more lanes than the blocks of a small map.
+/// fill more lanes than the blocks of a small map, or fill all of them and blocks are one line, for which a weight is loaded to be used once.
 pub fn prefer_tiles([input, output]: [[usize; 3]; 2], n: usize) -> bool {
     /// Tiles of more pixels do not stay in the second-level cache.
     const MOST: usize = 64;
@@ -326,10 +326,11 @@ pub fn prefer_tiles([input, output]: [[usize; 3]; 2], n: usize) -> bool {
     const WORTH: f64 = 0.85;
     let n = n.min(LANES);
     let pixels = |[_, h, w]: [usize; 3]| h * w;
-    let lines = Blocks::of_map(output).lines() * n;
+    let lines = Blocks::of_map(output).lines();
+    let fewer_lines = (pixels(output) as f64) < WORTH * (lines * n) as f64;
     n >= LANES / 2
         && pixels(input).max(pixels(output)) <= MOST
-        && (pixels(output) as f64) < WORTH * lines as f64
+        && (fewer_lines || (lines == 1 && n == LANES))
 }
 
 /// Whether a sparse convolution of `nonzeros` should convert its input to blocks, which fill whole vectors, instead of running over rows, which fill eight
