@@ -414,7 +414,7 @@ pub(crate) fn conv_block(floats: usize, weights: f64) -> usize {
     /// Floats of input that fit in the first-level cache.
     const CACHE: usize = 6 * 1024;
     /// Weights of a filter in a block that make up for loading and storing its sums.
-    const WORTH: f64 = 16.0;
+    const WORTH: f64 = 32.0;
     let worth = (WORTH / weights.max(0.01)).ceil() as usize;
     (CACHE / floats).max(worth).max(1)
 }
