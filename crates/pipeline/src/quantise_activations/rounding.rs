@@ -186,7 +186,7 @@ mod tests {
         for name in ["words", "positions"] {
             let table = b.tensor(name, [8, 16]);
             let op = Op::Embedding(ops::Embedding { table });
-            let rows = b.op(&format!("rows of {name}"), op, &[&ids]);
+            let rows = b.op(format!("rows of {name}"), op, &[&ids]);
             b.output(&rows);
         }
         let table = |name: &str, shape: &Shape| {
