@@ -2,15 +2,14 @@
 """Inputs without labels for Magika's network: the files of a Debian machine, split by package.
 
     python data/file-types/make.py OUT.npz [--most 12000] [--per-kind 30] [--most-test 3000] [--per-kind-test 30] [--test-share 0.2]
-        [--cuts 0] [--seed 0]
+        [--seed 0]
 
 `x_train` and `x_test` are int16 [n, 2048]: of each file the first and the last 1,024 bytes without white space around them, and
 256 where there are fewer, as Magika reads files. Files are those that dpkg's lists name, of 8 bytes or more, since Magika decides
 shorter ones by rules. Packages of one source are on one side, which a hash of the source's name and the seed decides, so that a
 network is tested on files of packages that training never saw. Equal inputs count once, and on the test side only where training
 does not have them. At most `--per-kind` (for testing, `--per-kind-test`) files of a package have the same suffix, so that manual pages and headers
-do not take everything. `--cuts N` adds to the training side each file as it would be if it ended sooner, at N places: the same head
-with another tail. The network that teaches answers for those, too.
+do not take everything.
 """
 import argparse
 import hashlib
@@ -51,11 +50,11 @@ def suffix(path: str) -> str:
 
 
 def ids(path: str, size: int) -> bytes:
-    """The input for the first `size` bytes of a file, as int16."""
+    """The input for a file, as int16."""
     with open(path, "rb") as file:
-        head = file.read(min(BLOCK, size))
+        head = file.read(BLOCK)
         file.seek(max(size - BLOCK, 0))
-        tail = file.read(min(BLOCK, size))
+        tail = file.read(BLOCK)
     row = np.full(2 * BYTES, PAD, np.int16)
     head, tail = head.lstrip()[:BYTES], tail.rstrip()[-BYTES:]
     row[: len(head)] = np.frombuffer(head, np.uint8)
@@ -82,31 +81,22 @@ def candidates(lists: pathlib.Path, per_kind) -> dict[str, list[str]]:
     return by_package
 
 
-def cut(path: str, size: int, n: int) -> int:
-    """Where the `n`-th shorter copy of a file ends."""
-    return LEAST_BYTES + draw(f"{n} {path}") % max(size - LEAST_BYTES, 1)
-
-
-def rows(paths: list[str], most: int, cuts: int, known: set[bytes]) -> tuple[np.ndarray, Counter]:
-    """The inputs of at most `most` files that are not known yet, each cut `cuts` times too, and how many had which suffix or no input."""
-    inputs, counts, whole = [], Counter(), 0
+def rows(paths: list[str], most: int, known: set[bytes]) -> tuple[np.ndarray, Counter]:
+    """The inputs of at most `most` files that are not known yet, and how many files had which suffix or no input."""
+    inputs, counts = [], Counter()
     for path in sorted(paths, key=draw):
-        if whole == most:
+        if len(inputs) == most:
             break
         try:
-            size = os.stat(path).st_size
-            ends = [size, *(cut(path, size, n) for n in range(cuts))]
-            of_file = [ids(path, end) for end in ends]
+            row = ids(path, os.stat(path).st_size)
         except OSError:
             counts["unreadable"] += 1
             continue
-        if of_file[0] in known:
+        if row in known:
             counts["known already"] += 1
             continue
-        new = set(of_file) - known
-        known |= new
-        inputs += [row for row in dict.fromkeys(of_file) if row in new]
-        whole += 1
+        known.add(row)
+        inputs.append(row)
         counts[suffix(path) or "no suffix"] += 1
     return np.frombuffer(b"".join(inputs), np.int16).reshape(-1, 2 * BYTES), counts
 
@@ -121,7 +111,6 @@ def main() -> None:
     parser.add_argument("--most-test", type=int, default=3_000, help="most files to test on")
     parser.add_argument("--per-kind-test", type=int, default=30, help="most files of a package with one suffix, to test on")
     parser.add_argument("--test-share", type=float, default=0.2, help="share of the sources whose files are for testing")
-    parser.add_argument("--cuts", type=int, default=0, help="how many times each training file is cut short, too")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
@@ -138,8 +127,8 @@ def main() -> None:
         names[side].add(source_of.get(package, package))
     known: set[bytes] = set()
     arrays = {}
-    for side, most, cuts in [("train", args.most, args.cuts), ("test", args.most_test, 0)]:
-        arrays[f"x_{side}"], counts = rows(sides[side], most, cuts, known)
+    for side, most in [("train", args.most), ("test", args.most_test)]:
+        arrays[f"x_{side}"], counts = rows(sides[side], most, known)
         common = ", ".join(f"{n} {kind}" for kind, n in counts.most_common(20))
         print(f"{side}: {len(arrays[f'x_{side}'])} inputs of {len(sides[side])} files of {len(names[side])} sources: {common}")
     temporary = args.out.with_name(f"{args.out.name}.tmp")
