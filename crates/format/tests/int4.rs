@@ -50,6 +50,15 @@ fn one_scale_may_serve_all_rows() {
 }
 
 #[test]
+fn tensors_of_such_names_alone_are_dense() {
+    let mut pieces = Pieces::of(&written(2));
+    pieces.replace("other.int4", "F32", &[2], &[0; 8]);
+    pieces.replace("other.gaps", "F32", &[2], &[0; 8]);
+    let notes = read(&pieces.join()).unwrap().notes.join(" ");
+    assert!(notes.contains("other.gaps, other.int4"), "{notes}");
+}
+
+#[test]
 fn broken_tables_are_named() {
     type Change = fn(&mut Pieces);
     let cases: [(&str, Change, &[&str]); 15] = [

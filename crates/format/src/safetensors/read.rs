@@ -13,8 +13,8 @@ use super::gaps::{self, CodeBits};
 use super::graph::{Found, GraphSource, find, preset_shapes};
 use super::stored::{self, Stored, Tensor};
 use super::{
-    CROW_INDICES, Container, GAPS, INT4, Layout, MAX_ELEMENTS, PartNames, SparseEntry, int4,
-    metadata_keys,
+    CROW_INDICES, Container, GAPS, INT4, Layout, MAX_ELEMENTS, PartNames, SCALE, SparseEntry,
+    VALUES, int4, metadata_keys,
 };
 use crate::{FormatError, LoadedNetwork};
 
@@ -195,12 +195,15 @@ fn logical_tensors(
         if parts.contains(name) {
             continue;
         }
-        for (part, key) in [
-            (CROW_INDICES, metadata_keys::SPARSE),
-            (GAPS, metadata_keys::SPARSE),
-            (INT4, metadata_keys::INT4),
+        // Beside what belongs to them: other writers may have tensors of such names.
+        for (part, beside, key) in [
+            (CROW_INDICES, CROW_INDICES, metadata_keys::SPARSE),
+            (GAPS, VALUES, metadata_keys::SPARSE),
+            (INT4, SCALE, metadata_keys::INT4),
         ] {
-            if let Some(weight) = name.strip_suffix(part) {
+            if let Some(weight) = name.strip_suffix(part)
+                && file.contains(&format!("{weight}{beside}"))
+            {
                 let expected = format!("an entry for `{weight}` in __metadata__[\"{key}\"]");
                 let got = match sparse.contains_key(weight) {
                     true => "one of another layout",

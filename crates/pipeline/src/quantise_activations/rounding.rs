@@ -133,8 +133,8 @@ fn rounded_table(table: &Dense, bits: RowBits) -> Result<Vec<f32>, ModelError> {
     Ok(values)
 }
 
-/// How much a table changes: of each column the sum of squared differences over that of squared elements, of these the mean, of this the root. Columns count
-/// alike, so that one of large elements does not hide what the others lose.
+/// How much a table changes: of each column that is not zero the sum of squared differences over that of squared elements, of these the mean, of this the root.
+/// Columns count alike, so that one of large elements does not hide what the others lose.
 fn change(before: &Dense, after: &[f32]) -> f64 {
     let cols = before.shape.matrix().1;
     let mut sums = vec![[0.0_f64; 2]; cols];
@@ -143,8 +143,9 @@ fn change(before: &Dense, after: &[f32]) -> f64 {
         *differences += f64::from(b - a).powi(2);
         *all += f64::from(*b).powi(2);
     }
-    let shares = sums.iter().map(|[d, all]| d / all.max(f64::MIN_POSITIVE));
-    (shares.sum::<f64>() / cols.max(1) as f64).sqrt()
+    let shares = sums.iter().filter(|[_, all]| *all > 0.0);
+    let shares: Vec<f64> = shares.map(|[differences, all]| differences / all).collect();
+    (shares.iter().sum::<f64>() / shares.len().max(1) as f64).sqrt()
 }
 
 /// A weight whose rows are integers up to [`MOST_LEVEL`] times their scales, and these, which may be one. Zeros stay, and what rounds to zero leaves.
@@ -197,6 +198,14 @@ mod tests {
             Dense::new(shape.clone(), (0..128).map(element).collect()).into()
         };
         b.network(table).unwrap()
+    }
+
+    #[test]
+    fn columns_of_zeros_do_not_count() {
+        let table = Dense::new([2, 3], vec![1.0, 0.0, 2.0, -1.0, 0.0, 2.0]);
+        let after = [1.5, 0.0, 2.0, -1.5, 0.0, 2.0];
+        assert!((change(&table, &after) - 0.125_f64.sqrt()).abs() < 1e-12);
+        assert_eq!(change(&Dense::new([1, 2], vec![0.0; 2]), &[0.0; 2]), 0.0);
     }
 
     #[test]
